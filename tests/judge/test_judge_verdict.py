@@ -161,12 +161,12 @@ def test_inconclusive_says_how_many_replicates_would_decide() -> None:
     assert verdict.replicates_needed is not None
     assert verdict.replicates_needed > 6
     assert f"About {verdict.replicates_needed} replicates in total, or " in verdict.reason
-    assert " with another --seed, would decide it with 80 % power" in verdict.reason
+    assert " with another --seed, would decide the verdict with 80 % power" in verdict.reason
     sure = judge([level(0.2, ticket=-0.3, n=10)])
     # Both worked out in the next test.
     assert (sure.outcome, sure.replicates_needed, sure.replicates_fresh) == ("inconclusive", 40, 22)
     assert (
-        "About 40 replicates in total, or 22 in a new experiment with another --seed, would decide it with 80 %"
+        "About 40 replicates in total, or 22 in a new experiment with another --seed, would decide the verdict"
         in sure.reason
     )
 

@@ -316,7 +316,10 @@ def test_look_at_sparser_levels_when_controls_do_as_well(build: Callable[..., Do
     assert document["levels"][-1]["checks"]["beats_reinit"]["passed"] is False
     found = look_sparser(document)
     assert found is not None
-    assert "(--levels 5): down to 51.6 % the ticket matches the dense network" in found
+    assert (
+        "(--levels 5): taken by itself, the test at 51.6 % of the weights shows that the ticket matches"
+        in found
+    )
     document["levels"][-1]["checks"]["accuracy"]["passed"] = False
     assert look_sparser(document) is None
 
@@ -422,7 +425,9 @@ def test_only_options_that_the_command_has(build: Callable[..., Document], comma
 def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
     document = undecided(build(levels=3))
     document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
-    assert "(--density 0.26 in addition to the others): down to 51.6 %" in (look_sparser(document) or "")
+    assert "(--density 0.26 in addition to the others): taken by itself, the test at 51.6 %" in (
+        look_sparser(document) or ""
+    )
     document["experiment"]["source"]["levels"] = 3
     assert look_sparser(document) is None
     document["levels"][3]["emptied"] = {"ticket": ["fc1"]}

@@ -359,7 +359,7 @@ def test_validation_and_test_differences_are_compared(digits: Document) -> None:
     for curve in curves:
         if curve["arm"] == "ticket":
             curve["validation_accuracy"][-1] = 0.89 + (0.002 if curve["replicate"] % 2 else -0.002)
-    assert "no difference between these two numbers is shown" in against_the_verdict(digits, curves)
+    assert "the difference between these two numbers may be chance" in against_the_verdict(digits, curves)
     assert against_the_verdict(digits, []) == "Test data, which are other examples, decide the verdict."
 
 

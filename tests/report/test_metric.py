@@ -365,5 +365,5 @@ def test_the_question_says_once_what_a_relative_margin_is_a_share_of(
     document["verdict"]["relative"] = document["experiment"]["relative_margin"] = True
     document["experiment"]["margin_pp"] = 2.0
     (first, *_) = asked(document)
-    assert "by itself to within 2 % of the RMSE of the dense (whole) network" in first
+    assert "by itself comes to within 2 % of the RMSE of the dense (whole) network" in first
     assert first.count("RMSE") == 1

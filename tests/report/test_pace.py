@@ -252,11 +252,14 @@ def note(document: Document) -> str:
 def test_the_section_says_how_ratios_come_about_and_when_accuracy_is_measured(paced: Document) -> None:
     text = note(paced)
     assert "(Hodges-Lehmann estimate) is not the ratio of the two medians" in text
-    assert "The test is one-sided at 5 % and the interval leaves 2.5 % on either side" in text
+    assert "The test is one-sided at 5 %, and the interval leaves 2.5 % on either side" in text
     assert "0 × means" not in text, "no ratio is 0"
     assert "Accuracy is measured" not in text, "the document does not say"
     paced["experiment"]["early_points"] = True
-    assert "measured at every step up to 12, then less and less often, down to every 10 steps." in note(paced)
+    assert (
+        "measured at every step up to 12, then at growing distances, and in the end every 10 steps."
+        in note(paced)
+    )
     assert Recipe(steps=100, evaluate_every=10).grid()[: ALL_EARLY + 2] == [
         *range(ALL_EARLY + 1),
         ALL_EARLY + 2,

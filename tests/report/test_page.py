@@ -66,7 +66,7 @@ def test_the_page_says_what_matters(
         "Kind of result: winning ticket (both the mask and the weights it starts from matter).",
         "Doubling the dense network's budget",
         "No training failed, and no layer lost all its weights.",
-        "This run asks whether a ticket, which is a mask (it says which weights are kept) and the values from which",
+        "This run asks whether a ticket that is trained by itself comes to within 0.5 percentage points (pp)",
         "of the accuracy of the dense (whole) network, and whether it ends above both controls",
         "2.13.0+cpu",
         'Ticket.load("runs/reports/3f9a17c2/ticket.safetensors")',

@@ -40,5 +40,5 @@ def test_costs_include_denser_levels_only_if_tickets_are_found_level_by_level(
     cost = {"steps": 800.0, "flops": None, "seconds": None}
     digits["costs"] = [{"arm": "dense", "density": 1.0, **cost}, {"arm": "ticket", "density": 0.09, **cost}]
     html = costs_section(digits)
-    assert "with every training that the network&#x27;s mask needed" in html
+    assert "with every training that was needed to find the network&#x27;s mask" in html
     assert ("the tickets of all denser levels" in html) == by_levels

@@ -12,7 +12,7 @@ from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
 
 Tuned = Annotated[
-    str, typer.Argument(metavar="TUNED", help="Folder of the tuned model, such as winticket lm tune wrote.")
+    str, typer.Argument(metavar="TUNED", help="Folder of the tuned model, as `winticket lm tune` writes it.")
 ]
 Base = Annotated[
     str,
@@ -22,7 +22,9 @@ Base = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="New folder for the adapter. Default: TUNED's name and -adapter, here."),
+    typer.Option(
+        "--out", help="New folder for the adapter. Default: TUNED's name and -adapter, in the working folder."
+    ),
 ]
 
 
@@ -31,10 +33,11 @@ def adapter(
 ) -> None:
     """Write what tuning changed in a language model as an adapter that PEFT loads (SHiRA).
 
-    TUNED may differ from --base in weights of linear layers alone, as after winticket lm tune --lota. PEFT's SHiRA
-    (Bhardwaj et al. 2024) holds r times (inputs + outputs) values for each adapted layer, with one r for all. The
-    command finds the smallest r, fills layers that changed less with zeros, and refuses what no r can express. Models
-    that were tuned with --lota-rank R fit r = R without zeros.
+    TUNED may differ from --base only in weights of linear layers, as after `winticket lm tune --lota`. An adapter of
+    the type SHiRA (Bhardwaj et al. 2024) holds r times (inputs + outputs) values for each adapted layer, with one r for
+    all layers. The command finds the smallest r that suffices, fills up with zeros the layers in which fewer weights
+    changed, and refuses a model for which no r works. A model that was tuned with --lota-rank R needs r = R and no
+    zeros.
 
     [bold]winticket lm adapter smol-book --base models/smol --out smol-book-adapter[/bold]
     """

@@ -48,9 +48,9 @@ Methods = Annotated[
     list[str] | None,
     typer.Option(
         "--method",
-        help="A method, METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step as in imp@100. "
-        "May be repeated. Default: imp, one-shot, at-init:snip, at-init:random (a static random mask), gradual, "
-        "set and rigl.",
+        help="A method; or METHOD:CRITERION, such as at-init:snip; or METHOD@STEP to rewind to a step, such as "
+        "imp@100. May be repeated. Default: imp, one-shot, at-init:snip, at-init:random (a static random mask), "
+        "gradual, set and rigl.",
     ),
 ]
 Folder = Annotated[
@@ -75,10 +75,10 @@ def compare(
 ) -> None:
     """Compare methods on DATA at one density, under two budgets: equal steps per training, and equal total cost.
 
-    A ticket costs every training that its mask was found by: iterative pruning to a density of 0.1 takes a dozen. For
-    the second comparison each method, and the dense network, is trained again for as many steps as make its total cost
-    that of the most expensive method. Cost is counted in optimiser steps; operations and seconds, of which sparse
-    networks need fewer, are reported as well.
+    The cost of a ticket includes every training that found its mask: iterative pruning to a density of 0.1 takes a
+    dozen. Under the first budget, every training has the same number of steps. Under the second, the trainings of each
+    method, and of the dense network, are lengthened until they cost as much as the most expensive method. Cost is
+    counted in optimiser steps; operations and seconds, of which sparse networks need fewer, are reported as well.
 
     [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
 

@@ -16,7 +16,7 @@ from winticket.cli.progress import patient
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Language models: find tickets in them, prune them block by block, tune them under their masks, and measure "
+    help="Language models: find tickets in them, prune them without training, tune them under their masks, and measure "
     "their perplexity.",
 )
 ModelPath = Annotated[
@@ -28,51 +28,63 @@ ModelPath = Annotated[
     ),
 ]
 TEXT = (
-    "a file in UTF-8, a .jsonl file whose lines have a document each as their text, or a folder with a document in "
+    "a UTF-8 file, a .jsonl file with a document in each line (under the key text), or a folder with a document in "
     "each .txt file"
 )
-Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help=f"Text: {TEXT}.")]
+Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help=f"Text to evaluate on: {TEXT}.")]
 Calibration = Annotated[
     Path,
     typer.Option(
         "--data",
         metavar="TEXT",
-        help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
+        help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for measuring perplexity.",
     ),
 ]
-Training = Annotated[
+TuningText = Annotated[
     Path,
     typer.Option(
         "--data",
         metavar="TEXT",
-        help=f"Text to train on: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
+        help=f"Text to tune on: {TEXT}. Without --held-out, its last fifth is kept for measuring perplexity.",
     ),
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option("--held-out", metavar="TEXT", help="Text for perplexity before and after, as --data."),
+    typer.Option(
+        "--held-out",
+        metavar="TEXT",
+        help="Text on which perplexity is measured before and after, in any format that --data takes.",
+    ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."
+        "--out",
+        help="New folder for the pruned model. Default: PATH's name and the method's, such as smol-wanda, in the "
+        "working folder.",
     ),
 ]
 TunedOut = Annotated[
     Path | None,
-    typer.Option("--out", help="New folder for the tuned model. Default: PATH's name and -tuned, here."),
+    typer.Option(
+        "--out",
+        help="New folder for the tuned model. Default: PATH's name and -tuned, in the working folder.",
+    ),
 ]
 Method = Annotated[
     str,
     typer.Option(
         "--method",
-        help="magnitude: the largest weights of each layer. wanda: of each row those of largest |w| times the norm of "
-        "their input. sparsegpt: the weights left make up for those that go.",
+        help="Which weights are kept. magnitude: the largest of each layer. wanda: in each row, the largest by |w| "
+        "times the norm of the input. sparsegpt: those that the others could least compensate for; kept weights are "
+        "changed to compensate for pruned ones.",
     ),
 ]
 Density = Annotated[
     float | None,
-    typer.Option("--density", help="Share of the blocks' linear weights to keep (default: 0.5)."),
+    typer.Option(
+        "--density", help="Share of the weights of the blocks' linear layers to keep. Default: 0.5."
+    ),
 ]
 PatternText = Annotated[
     str | None,
@@ -81,54 +93,72 @@ PatternText = Annotated[
 Allocation = Annotated[
     str,
     typer.Option(
-        "--allocation", help="uniform: every block alike. owl: blocks with more outliers keep more."
+        "--allocation",
+        help="uniform: the same density in every block. owl: blocks with more outliers among their scores keep more "
+        "weights.",
     ),
 ]
 Threshold = Annotated[
-    float, typer.Option("--owl-threshold", help="M of OWL: scores above M times their mean are outliers.")
+    float, typer.Option("--owl-threshold", help="M of OWL: scores above M times the mean score are outliers.")
 ]
 Range = Annotated[
-    float, typer.Option("--owl-range", help="Lambda of OWL: blocks' densities span twice this range.")
+    float,
+    typer.Option(
+        "--owl-range", help="Lambda of OWL: the largest and smallest density of a block differ by twice this."
+    ),
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text; magnitude needs none.")]
+Samples = Annotated[
+    int, typer.Option("--samples", help="Number of windows of calibration text; magnitude needs none.")
+]
 Length = Annotated[
     int | None,
-    typer.Option("--length", help="Tokens of a window (default: 2048, or as many as the model reads)."),
+    typer.Option("--length", help="Tokens per window. Default: 2048, or fewer if the model reads fewer."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of where calibration windows begin.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of the positions at which calibration windows begin.")
+]
 Blocksize = Annotated[
-    int, typer.Option("--blocksize", help="Inputs for which SparseGPT chooses weights at a time.")
+    int,
+    typer.Option("--blocksize", help="Number of inputs whose weights SparseGPT chooses at a time."),
 ]
 Percdamp = Annotated[
     float,
     typer.Option("--percdamp", help="What SparseGPT adds to the Hessian's diagonal, as a share of its mean."),
 ]
 Windows = Annotated[
-    int, typer.Option("--windows", help="Most windows of held-out text for perplexity; 0 evaluates nothing.")
+    int,
+    typer.Option(
+        "--windows",
+        help="Largest number of windows of held-out text on which perplexity is measured; 0 skips the measurement.",
+    ),
 ]
 EvaluatedWindows = Annotated[
-    int, typer.Option("--windows", help="Most windows of the text, spread evenly over it.")
+    int,
+    typer.Option("--windows", help="Largest number of windows, which are spread evenly over the text."),
 ]
 MaskPath = Annotated[
     Path | None,
-    typer.Option("--mask", help="Folder or file of the masks. Default: those beside the model at PATH."),
+    typer.Option(
+        "--mask", help="Folder or file with the masks. Default: the masks beside the model at PATH."
+    ),
 ]
 Steps = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
 Batch = Annotated[int, typer.Option("--batch", help="Windows of text per step.")]
 Rate = Annotated[
     float | None,
-    typer.Option("--lr", help="Learning rate of AdamW at the first step (default: 1e-5; 2e-4 with --lora)."),
+    typer.Option("--lr", help="Learning rate of AdamW at the first step. Default: 1e-5; 2e-4 with --lora."),
 ]
 Rank = Annotated[
     int | None,
-    typer.Option("--lora", metavar="RANK", help="Train updates of this rank of the pruned layers alone."),
+    typer.Option("--lora", metavar="RANK", help="Train only updates of this rank, in the pruned layers."),
 ]
 Lota = Annotated[
     float | None,
     typer.Option(
         "--lota",
         metavar="DENSITY",
-        help="Train this share of the linear layers' weights alone: those that tuning all weights changes most (LoTA).",
+        help="Train only this share of the linear layers' weights: those that change most if all weights are tuned "
+        "(LoTA).",
     ),
 ]
 LotaRank = Annotated[
@@ -136,18 +166,26 @@ LotaRank = Annotated[
     typer.Option(
         "--lota-rank",
         metavar="R",
-        help="Instead of --lota: train R times (inputs + outputs) weights of each linear layer, as many as --lora R.",
+        help="Instead of --lota: train only R times (inputs + outputs) weights of each linear layer, as many numbers "
+        "as --lora R trains.",
     ),
 ]
 CalibrationSteps = Annotated[
     int | None,
     typer.Option(
         "--calibration-steps",
-        help="Steps of tuning all weights, which choose those of --lota (default: --steps).",
+        help="Steps for which all weights are tuned to choose those of --lota. Default: the number of --steps.",
     ),
 ]
-TuneSeed = Annotated[int, typer.Option("--seed", help="Seed of the windows and of the updates.")]
-TunedWindows = Annotated[int, typer.Option("--windows", help="Most windows of held-out text for perplexity.")]
+TuneSeed = Annotated[
+    int, typer.Option("--seed", help="Seed of the order of windows and of the updates' initial values.")
+]
+TunedWindows = Annotated[
+    int,
+    typer.Option(
+        "--windows", help="Largest number of windows of held-out text on which perplexity is measured."
+    ),
+]
 
 
 def _sleep_while_waiting() -> None:
@@ -182,8 +220,8 @@ def prune(
 ) -> None:
     """Prune the language model at PATH without training: magnitude, Wanda or SparseGPT.
 
-    All linear layers inside the blocks are pruned, block by block; embeddings and the output layer are not. The folder
-    that is written loads with from_pretrained of Transformers. It has the masks, the perplexity on held-out text before
+    All linear layers inside the transformer blocks are pruned, block by block; embeddings and the output layer are not.
+    Transformers' from_pretrained loads the output folder. It also has the masks, the perplexity on held-out text before
     and after, and a README.
 
     Finished blocks are kept: after Ctrl-C, the same command resumes.
@@ -224,7 +262,7 @@ def prune(
 def tune(
     path: ModelPath,
     *,
-    data: Training,
+    data: TuningText,
     held_out: HeldOut = None,
     mask: MaskPath = None,
     out: TunedOut = None,
@@ -241,19 +279,19 @@ def tune(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tune the language model at PATH on a text, under the mask by which it was pruned.
+    """Tune the language model at PATH on a text, under the mask with which it was pruned.
 
-    By default all weights are trained, and pruned ones are exactly 0 after every step. With --lora, only updates of
-    low rank of the pruned layers are trained; they are masked as well, and merged at the end. Pruned weights are
-    counted in the result: all of them are 0. The folder loads with from_pretrained of Transformers, and has the masks,
-    the perplexity on held-out text before and after, and a README.
+    By default all weights are trained, and pruned ones are exactly 0 after every step. With --lora, only low-rank
+    updates of the pruned layers are trained; they are masked as well, and merged at the end. The command checks that
+    all pruned weights in the result are 0. Transformers' from_pretrained loads the output folder. It also has the
+    masks, the perplexity on held-out text before and after, and a README.
 
-    With --lota, few weights of the linear layers are trained, of a model that may be dense (Lottery Ticket Adaptation):
-    all weights are tuned for --calibration-steps, those that changed most are chosen, the model is rewound, and the
-    chosen weights are trained alone. All others are bit for bit what they were, and they are counted.
+    With --lota, only a few weights of the linear layers are trained (Lottery Ticket Adaptation), and the model may be
+    dense. All weights are tuned for --calibration-steps, those that changed most are chosen, the model is rewound, and
+    only the chosen weights are trained. The command checks that all other weights are unchanged, bit for bit.
 
-    The state is saved every ten seconds, or less often if it is large: after Ctrl-C, or a lost machine, the same
-    command resumes, and writes the same bits.
+    The state is saved every ten seconds, or less often if it is large. If the command is interrupted, or the machine
+    fails, the same command resumes and writes the same bits.
 
     [bold]winticket lm tune smol-half --data book.txt --lora 8 --out smol-half-tuned[/bold]
 
@@ -287,7 +325,7 @@ def perplexity(
     """Measure the perplexity of the language model at PATH on a text, with a 95 % interval.
 
     The text is cut into windows that do not overlap; each token is predicted from those before it in its window. The
-    interval is Student's over documents, or over the windows of a single one.
+    interval is Student's t interval over documents, or over windows if the text is a single document.
 
     [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
     """

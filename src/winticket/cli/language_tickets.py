@@ -62,11 +62,11 @@ DEFAULTS = {
 }
 """Defaults that differ from those of other data."""
 _TEXTS = {
-    "density": "Share of the weights of the blocks' linear layers that a ticket keeps, such as 0.5; repeat it for several levels. Replaces --levels and --rate.",
+    "density": "Share of the weights of the blocks' linear layers that a ticket keeps, such as 0.5; repeat it for every level. Replaces --levels and --rate.",
     "include": "Parameters to prune besides the blocks' linear layers: a name or pattern. May be repeated.",
     "exclude": "Do not prune these layers: a name or pattern such as '*.mlp.*'. May be repeated.",
     "redraw": "What the re-initialised control starts from: shuffled (the pretrained weights in a random order within each layer) or fresh (as the model's configuration draws them).",
-    "replicates": "Number of independent repetitions, each with its own order of the text and its own mask; a verdict needs 5 or more.",
+    "replicates": "Number of independent repetitions, each with its own order of the text and its own mask; fewer than 5 never decide.",
     "validation": "Number of windows of validation text, from the tenth of the text before the last.",
     "test": "Number of windows of held-out text, from the last tenth of the text.",
     "batch": "Windows of text per step.",
@@ -94,14 +94,14 @@ def find(
         typer.Option(
             "--data",
             metavar="TEXT",
-            help="Text to fine-tune on: a file in UTF-8, a .jsonl file whose lines have a document each as their text, "
-            "or a folder with a document in each .txt file. Its last fifth, whole documents of several, is for "
-            "validation and for testing.",
+            help="Text to fine-tune on: a UTF-8 file, a .jsonl file with a document in each line (under the key text), "
+            "or a folder with a document in each .txt file. Its last fifth (whole documents, if there are several) is "
+            "kept for validation and testing.",
         ),
     ],
     length: Annotated[
         int | None,
-        typer.Option("--length", help="Tokens of a window (default: 128, or as many as the model reads)."),
+        typer.Option("--length", help="Tokens per window. Default: 128, or fewer if the model reads fewer."),
     ] = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -113,15 +113,15 @@ def find(
 ) -> None:
     """Find a winning ticket in the pretrained language model at PATH, and test it against its controls.
 
-    Every replicate fine-tunes the whole (dense) model on the text, prunes the weights of the blocks' linear layers that
-    are smallest then, puts the others back to their pretrained values, and fine-tunes these under the mask. Beside the
-    ticket, two controls are fine-tuned: the same mask on the pretrained weights in a random order within each layer,
-    and a random mask on the pretrained weights. Replicates differ in the order of the text. Tickets win only if their
-    perplexity on held-out text is shown to be within --margin of the dense model's, and below that of both controls.
-    Embeddings, norms and the output layer are fine-tuned and not pruned. (Chen et al. 2020, The Lottery Ticket
-    Hypothesis for Pre-trained BERT Networks)
+    Every replicate fine-tunes the whole (dense) model on the text and then prunes the smallest weights of the linear
+    layers in the transformer blocks. It puts the remaining weights back to their pretrained values and fine-tunes them
+    under the mask. Beside the ticket, two controls are fine-tuned: the same mask with the pretrained weights in a
+    random order within each layer, and a random mask with the pretrained weights in place. Replicates differ in the
+    order of the text. Tickets win only if their perplexity on held-out text is shown to be within --margin of the dense
+    model's, and below that of both controls. Embeddings, norms and the output layer are fine-tuned but not pruned.
+    (Chen et al. 2020, The Lottery Ticket Hypothesis for Pre-trained BERT Networks)
 
-    This is the search of `winticket find`, with its report, its stores, and its options. If it is interrupted or
+    The search, its report, its store and most of its options are those of `winticket find`. If it is interrupted or
     killed, type the command again to resume.
 
     [bold]winticket lm find models/smol --data book.txt --density 0.5 --steps 500 --replicates 5[/bold]

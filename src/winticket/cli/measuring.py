@@ -97,15 +97,15 @@ def measure(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure TICKET: size, operations, memory and energy, and how long every runtime here takes to compute it.
+    """Measure TICKET: size, operations, memory and energy, and how fast each runtime on this machine computes it.
 
-    The sparse engine is compared with three forms of PyTorch (as it is, compiled, and shrunk by the units that are cut
-    off), and with ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a
-    busy machine slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no
-    faster than dense here.
+    The sparse engine is compared with PyTorch in three forms (plain, compiled, and without the units that the mask has
+    cut off), and with ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up, all take turns, so that
+    a busy machine slows them alike. Ratios have intervals. The command names the fastest runtime, and says so if sparse
+    is no faster than dense here.
 
-    Energy is measured by the processor's counters. Most virtual machines have none. Then operations and bytes of
-    weights are stated, with an estimate in joules by published figures, which is marked as an estimate.
+    Energy is measured by the processor's counters. Most virtual machines have none; then the command states operations
+    and bytes of weights, with an estimate in joules from published figures, marked as an estimate.
 
     Inputs are test examples of the run's data; for a compact file alone they are noise.
 

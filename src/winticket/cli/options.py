@@ -56,13 +56,13 @@ def margin(text: str) -> float:
 OPTIONS = (
     Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, conv1d-32-64 or any conv1d-W1-W2-... for signals, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), fcn-32-32 or any fcn-W1-W2-... for a class at each pixel, package.module:build for one of yours, or the folder of a causal language model of Transformers.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, conv1d-32-64 for signals, chargpt for text, fcn-32-32 for a class at each pixel"),
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, glorot-uniform, kaiming-normal, kaiming-uniform, normal, uniform, orthogonal, signed-constant or default (PyTorch's).", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
-    Option("start", str, "Network and pruning", "Pretrained weights that every replicate starts from: a .safetensors file, or a folder in the Hub's layout. What they lack of the output layer, such as a head for other classes, is drawn.", default="the model's own initialisation"),
-    Option("redraw", str, "Network and pruning", "With --start, what the re-initialised control starts from: fresh (does the ticket need the pretrained weights, or would any do under its mask?) or shuffled (does it need each weight in its place, or only each layer's distribution?).", default="fresh"),
+    Option("start", str, "Network and pruning", "Pretrained weights that every replicate starts from: a .safetensors file, or a folder in the Hub's layout. If the output layer is missing or has another shape, as for other classes, it is drawn at random.", default="the model's own initialisation"),
+    Option("redraw", str, "Network and pruning", "With --start, what the re-initialised control starts from: fresh (newly drawn weights: does the ticket need the pretrained ones?) or shuffled (the pretrained weights in a random order within each layer: does the ticket need each weight in its place?).", default="fresh"),
     Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
     Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, force and iter-snip, l1_units for early-bird, else magnitude; edge-popup and supermask learn their own scores)"),
-    Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), structures (whole attention heads and hidden neurons of a transformer), ..., or package.module:function. `winticket methods` explains each.", default="by method (erk: rigl, set; units: early-bird; layerwise: edge-popup, supermask); else by criterion (units: criteria that score whole units, such as l1_units; structures: head_importance; constant_fan_in: wanda; global_top: snip, grasp, synflow, taylor, fisher, lamp); else by model (global_top: VGG, ResNet; layerwise: others)"),
-    Option("rewind", str, "Network and pruning", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule started again), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
-    Option("rewind_step", int, "Network and pruning", "Training step to which to_step and to_step_with_optimizer rewind; required with them."),
+    Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), structures (whole attention heads and hidden neurons of a transformer), ..., or package.module:function. `winticket methods` explains each.", default="by method (erk for rigl and set, units for early-bird, layerwise for edge-popup and supermask); else by criterion (units for criteria that score whole units, such as l1_units; structures for head_importance; constant_fan_in for wanda; global_top for snip, grasp, synflow, taylor, fisher and lamp); else by model (global_top for VGG and ResNet, layerwise for others)"),
+    Option("rewind", str, "Network and pruning", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule set back to --rewind-step), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
+    Option("rewind_step", int, "Network and pruning", "Training step to which to_step and to_step_with_optimizer rewind (required with them), or to which learning_rate and fine_tune set the schedule back (default with them: 0)."),
     Option("every", int, "Network and pruning", "Steps between changes of the mask in gradual, set and rigl.", default="100, or --steps / 20 if that is less"),
     Option("search_lr", float, "Network and pruning", "Learning rate of the scores that edge-popup and supermask train.", default="--lr in edge-popup, a hundred times --lr in supermask"),
     Option("levels", int, "Network and pruning", "Number of rounds of pruning.", default="12; 16 for digits, 6 for mnist1d and text"),
@@ -75,8 +75,8 @@ OPTIONS = (
     Option("include", list[str], "Network and pruning", "Parameters to prune besides Linear and Conv weights: a name or pattern such as 'lstm.weight_*'. May be repeated."),
     Option("exclude", list[str], "Network and pruning", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
     Option("controls", list[str], "Proof", "Control trained beside the ticket, or `none`; `winticket methods` lists all. May be repeated.", default="reinit and random", flag="--control"),
-    Option("replicates", int, "Proof", "Number of independent repetitions, each with new initial weights and its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
-    Option("metric", str, "Proof", "What networks are judged by: accuracy, balanced-accuracy or perplexity of classes; rmse, mae or r2 of numbers; average-precision of labels; iou or accuracy of positions; accuracy or perplexity of text; or package.module:metric, a function declared by @winticket.metric.", default="the first of these"),
+    Option("replicates", int, "Proof", "Number of independent repetitions, each with new initial weights and its own mask search; fewer than 5 never decide.", default="5; 30 for digits, 10 for mnist1d"),
+    Option("metric", str, "Proof", "What networks are judged by: accuracy, balanced-accuracy or perplexity for classes; rmse, mae or r2 for numbers; average-precision for labels; iou or accuracy for a class at each pixel; accuracy or perplexity for text; or package.module:metric, a function declared by @winticket.metric.", default="the first that is listed for the kind of target"),
     Option("margin_pp", float, "Proof", "Tickets match the dense networks if their mean loss of accuracy (or of another --metric) is shown to be less than this: in percentage points, or in the metric's unit; with a percent sign, such as 2%, relative to the dense network's value.", default="0.5 percentage points; 2% for rmse, mae and perplexity, 0.01 for r2", flag="--margin", read=margin),
     Option("alpha", float, "Proof", "Largest chance of a false win, over all densities together.", default="0.05"),
     Option("gate", bool, "Proof", "Check that the dense network is trained long enough: train it for twice the steps as well, and warn unless the gain in accuracy is shown to be less than --margin.", default="--gate", flag="--gate/--no-gate"),
@@ -86,20 +86,20 @@ OPTIONS = (
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
     Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split (after test examples are taken from it), at most 5000 (digits: 150)"),
     Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
-    Option("label", list[str], "Data", "Column of a table with the label or target. Repeat it for several labels. In an npz file, the array; with an npy file, the file with the labels.", default="the column label, labels, fine_label, target, class or y; y.npy beside an npy file"),
+    Option("label", list[str], "Data", "Column of a table with the label or target; repeat it for several labels. For an npz file, the name of the array with the labels; for an npy file, the file with them.", default="the column label, labels, fine_label, target, class or y; y.npy beside an npy file"),
     Option("ignore", list[str], "Data", "Column of a table that is not used. May be repeated."),
-    Option("missing", str, "Data", "What happens to missing values of features: refuse; mean or median of the training split; indicator (the mean, and a feature that says where a value is missing); category (missing categories are a category, missing numbers are refused). Categories are treated so in all but refuse.", default="refuse"),
-    Option("task", str, "Data", "What the labels are: classification, regression, multi-label or segmentation.", default="by the label: text, booleans and whole numbers with at most 20 values are classes"),
+    Option("missing", str, "Data", "What to do about missing values of features: refuse them; fill them with the mean or median of the training split; indicator (fill them with the mean, and add a feature that marks them); or category (refuse missing numbers). Except with refuse, missing categories become a category of their own.", default="refuse"),
+    Option("task", str, "Data", "What the labels are: classification, regression, multi-label or segmentation.", default="decided by the label: text, booleans and whole numbers with at most 20 different values are classes"),
     Option("group", str, "Data", "Split examples by this column: no group has rows in two splits.", default="split by rows", flag="--split-by-group"),
     Option("time", str, "Data", "Split examples by this column: the last ones are for testing, those before them for validation.", default="split by rows", flag="--split-by-time"),
-    Option("alphabet", str, "Data", "With text and --start: the text file on which the weights were pretrained, whose characters are numbered instead of the text's own."),
+    Option("alphabet", str, "Data", "With text and --start: the text file on which the weights were pretrained. Characters get the numbers that they have in that text."),
     Option("tokenizer", str, "Data", "With text: the folder of a language model of Transformers, whose tokenizer cuts the text into tokens.", default="the text is read character by character"),
-    Option("window", int, "Data", "With text: characters or tokens of an example.", default="64 characters or what the model reads; 128 tokens, or as many as the model reads"),
+    Option("window", int, "Data", "With text: number of characters or tokens in an example.", default="64 characters, or the length that --model names; 128 tokens, or fewer if the model reads fewer"),
     Option("size", str, "Data", "Resize images to this many pixels: 32 for squares, 32x48 for height and width. Bilinear, with antialiasing.", default="images stay as they are, and must all have one size"),
-    Option("rows", int, "Data", "Use this many training rows, drawn at random and always the same ones.", default="all"),
-    Option("loss", str, "Training", "What training minimises: cross-entropy (of classes), squared-error, absolute-error or huber (of numbers), binary-cross-entropy (of labels), or package.module:loss, a function of outputs and targets.", default="the first that goes with the targets"),
-    Option("class_weights", str, "Training", "balanced: weigh each class by one over how often it occurs.", default="all alike"),
-    Option("unit", str, "Training", "Unit of the numbers to predict, as it is printed, such as mm."),
+    Option("rows", int, "Data", "Use only this many training rows, drawn at random (always the same ones).", default="all"),
+    Option("loss", str, "Training", "What training minimises: cross-entropy (for classes), squared-error, absolute-error or huber (for numbers), binary-cross-entropy (for labels), or package.module:loss, a function of outputs and targets.", default="the first that is listed for the kind of target"),
+    Option("class_weights", str, "Training", "balanced: weight each class by the inverse of its frequency.", default="equal weights"),
+    Option("unit", str, "Training", "Unit of the numbers to predict, such as mm, to print beside them."),
     Option("steps", int, "Training", "Optimiser steps for which each network is trained.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
     Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
     Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw.", default="adam; sgd in VGG and ResNet, adamw for text"),
@@ -113,7 +113,7 @@ OPTIONS = (
     Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0.", default="0"),
     Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="a tenth of --steps; a twentieth for digits, a fifteenth for mnist1d"),
     Option("early_points", bool, "Training", "Evaluate more often early in training, so that the number of steps to reach an accuracy is measured more exactly.", default="--early-points", flag="--early-points/--no-early-points"),
-    Option("clip_norm", float, "Training", "Largest norm of a step's gradient, over all weights that are not pruned; a longer gradient is scaled down to it.", default="no limit"),
+    Option("clip_norm", float, "Training", "Largest norm of a step's gradient, over all weights that are not pruned; a gradient with a larger norm is scaled down to it.", default="no limit"),
     Option("flip", bool, "Training", "Mirror training images at random.", default="--no-flip", flag="--flip/--no-flip"),
     Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels.", default="0"),
     Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32, bf16, or tf32 on NVIDIA GPUs.", default="float32"),
@@ -231,8 +231,8 @@ Needs = Annotated[
         "--needs",
         metavar="gpu|memory=AMOUNT",
         help="What a machine must have to compute a training: gpu, or memory for each process, such as memory=8GB. "
-        "`winticket work` leaves the trainings to machines that have it, and a machine that computes by itself refuses "
-        "at once if it has less. May be repeated. Default: memory as estimated (see `winticket plan`), no GPU.",
+        "`winticket work` on a machine with less leaves the trainings to other machines; every other command stops at "
+        "once on such a machine. May be repeated. Default: memory as estimated (see `winticket plan`), no GPU.",
     ),
 ]
 Data = Annotated[
@@ -256,20 +256,20 @@ Track = Annotated[
     typer.Option(
         "--track",
         metavar="tensorboard[:FOLDER]|mlflow[:URI]",
-        help="Send curves, verdict and files to a tracker as trainings finish; its package has to be installed. "
-        "May be repeated.",
+        help="Send curves to a tracker as trainings finish, and the verdict and files at the end; the tracker's "
+        "package must be installed. May be repeated.",
     ),
 ]
 Detach = Annotated[
     bool,
     typer.Option(
         "--detach",
-        help="Do not train here: write the plan into the store, for any number of `winticket work STORE` to compute. "
-        "When they are done, the same command without --detach writes the report.",
+        help="Do not train here: write the plan into the store, for any number of `winticket work STORE` processes to "
+        "compute. When they are done, the same command without --detach writes the report.",
     ),
 ]
 PlanOnly = Annotated[
-    bool, typer.Option("--plan", help="Show what would be run and what it costs; run nothing.")
+    bool, typer.Option("--plan", help="Show what would run and what it would cost, and run nothing.")
 ]
 
 COMPUTING: dict[str, tuple[Any, Any]] = {

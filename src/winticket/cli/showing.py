@@ -59,9 +59,10 @@ SIDE_BY_SIDE = Path("winticket-runs.html")
 
 
 def show(run: RunPath, *, store: StoreOfRun = None, trust: Trust = None, as_json: AsJson = False) -> None:
-    """Show the final screen of RUN again, or how far it is if it has not finished.
+    """Show the final screen of RUN again, or its progress if it has not finished.
 
-    Nothing is computed. Of an unfinished run, the command shows what there is and what is missing, without a verdict.
+    Nothing is computed. For an unfinished run, the command shows which results there are and which are missing, without
+    a verdict.
 
     [bold]winticket show runs/digits[/bold]
     """
@@ -219,15 +220,15 @@ def watch(
     trust: Trust = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page of RUN again and again until it has finished, or show how far the plans of a STORE are.
+    """Keep a page on RUN up to date until it has finished, or show the progress of the plans in a STORE.
 
-    A browser that shows the page reloads it. The page has what the store has so far: counts, accuracies, learning
-    curves. It never has a verdict, which is reached from all trainings together. When the run has finished and its
-    report is there, the page leads to it, also if the command ended before. The command can be stopped at any time, and
-    changes nothing of the run; the page then no longer reloads itself. If the folder asks something else meanwhile,
-    such as more replicates, the page follows that.
+    The page shows what the store has so far: counts, accuracies, learning curves. It reloads itself in the browser. It
+    never has a verdict, which is reached from all trainings together. When the run has finished, the page leads to its
+    report, even if this command was stopped before. You can stop the command at any time without changing the run; the
+    page then no longer reloads itself. If the run in the folder is extended in the meantime, for example by more
+    replicates, the page follows it.
 
-    Of a store, the terminal shows every plan that `--detach` has written into it, with its tasks and the workers that
+    For a store, the terminal shows every plan that `--detach` has written into it, with its tasks and the workers that
     compute them.
 
     [bold]winticket watch runs/digits[/bold]

@@ -26,7 +26,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list what would be
 
 
 def info(*, as_json: AsJson = False) -> None:
-    """Show versions, device, cores, and the folder that decoded data are cached in."""
+    """Show versions, device, cores, and the folder in which decoded data are cached."""
     from winticket.experiment import environment
 
     if as_json:

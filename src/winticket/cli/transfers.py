@@ -94,15 +94,15 @@ def transfer(
     detach: Detach = False,
     **options: Any,
 ) -> None:
-    """Test whether tickets win elsewhere: train those of an earlier search on other data, with another recipe or width.
+    """Test whether the tickets of an earlier search also win on other data, with another recipe, or in another width.
 
-    Every replicate trains its own ticket, from that ticket's start, beside the dense network from the same start and
-    the controls. A ticket.safetensors alone is the ticket of one replicate, which cannot be judged. The recipe is that
+    Every replicate trains its own ticket from the ticket's start, and beside it the dense network from the same start
+    and the controls. RESULT cannot be a ticket.safetensors, because one replicate cannot be judged. The recipe is that
     of RESULT, changed by the options here. Examples must have the same shape. If the number of classes differs, the
-    output layer is initialised anew, is not pruned, and counts in no density.
+    output layer gets new random weights; it is not pruned, and densities do not count it.
 
-    With a --model of the same kind and another width, only masks are transferred: their units are repeated, or the
-    first ones taken, and training starts at that model's own initialisation.
+    With a --model of the same kind but another width, only masks are transferred. A wider layer repeats the units of
+    the mask, a narrower one takes the first of them, and training starts from the new model's own initialisation.
 
     [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
 

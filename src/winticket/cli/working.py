@@ -28,8 +28,8 @@ Leave = Annotated[
     typer.Option(
         "--leave",
         metavar="SECONDS",
-        help="Leave when for so long there has been nothing to compute because other workers have all that is ready. "
-        "Default: wait until the plans are done, in case another worker is lost.",
+        help="Stop after so many seconds with nothing to compute because other workers have all the tasks that are "
+        "ready. Default: wait until the plans are done, in case another worker is lost.",
         parser=number("--leave", float),
     ),
 ]
@@ -45,17 +45,16 @@ def work(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the plans that wait in STORE, together with all other workers, and leave when they are done.
+    """Compute the plans that wait in STORE, together with all other workers, and stop when they are done.
 
-    Plans get there by `winticket find ... --detach`. Start this command as often as you like, on as many machines as
-    see the store, by hand, Slurm, Kubernetes or anything else: each worker takes the next task that is ready and that
-    nobody else computes. A worker that is killed loses at most ten seconds of work; another takes its task over after
-    half a minute. On Ctrl-C, SIGTERM or SIGUSR1 a worker keeps the state of its trainings, gives them back and leaves.
-    A training for which this machine has too little memory, or not what `find --needs` asks for, is left to other
-    workers.
+    `winticket find ... --detach` writes plans into the store. Start this command as often as you like, on any machine
+    that can reach the store, by hand or with Slurm, Kubernetes or anything else: each worker takes the next task that
+    is ready and that no other worker computes. A worker that is killed loses at most ten seconds of work; after half a
+    minute, another takes over its task. On Ctrl-C, SIGTERM or SIGUSR1, a worker saves the state of its trainings, gives
+    them back and stops. If this machine has too little memory for a training, or lacks what `find --needs` asks for,
+    the training is left to other workers.
 
-    A plan names data, and perhaps modules of yours; both have to be on this machine, and `--trust` has to list the
-    modules.
+    A plan names data, and perhaps modules of yours. Both must be on this machine, and `--trust` must list the modules.
 
     [bold]winticket find digits --store /shared/runs --detach[/bold]
 

@@ -47,15 +47,15 @@ def replicates_needed(verdict: Verdict) -> list[str]:
         fresh = verdict.replicates_fresh
         other = "" if fresh is None else f", or {fresh} in a new experiment with another --seed,"
         return [
-            f"About {verdict.replicates_needed} replicates in total{other} would decide it with 80 % power if the "
-            "true differences are the ones measured here."
+            f"About {verdict.replicates_needed} replicates in total{other} would decide the verdict with 80 % power if "
+            "the true differences are the ones measured here."
         ]
     alone = [level.density for level in pruned_levels(verdict) if level.kind == "winning ticket"]
     if not alone:
         return [
-            "If the true differences are the ones measured here, no practical number of replicates decides this."
+            "If the true differences are the ones measured here, no practical number of replicates decides the verdict."
         ]
     return [
         f"At {listed(alone, verdict)} every test passes, but nothing can be claimed there because a denser level does "
-        "not match. To confirm it, run a new experiment with another --seed whose densities start there."
+        "not match. To confirm the win, run a new experiment with another --seed whose densities start there."
     ]

@@ -113,5 +113,5 @@ def _structure(verdict: Verdict) -> list[str]:
     at = f" at {listed(densities, verdict)}" if densities else ""
     return [
         f"A winning structure{at}: the ticket matches the dense network and beats a random mask, but we could not show "
-        "that it beats its own mask re-initialised."
+        "that it beats its own mask with new initial weights."
     ]

@@ -13,7 +13,7 @@ from winticket.results import Document, LearningCurve
 
 ALONE = (
     " Each density is tested alone, by an exact signed-rank test{level} that is not corrected for the number of "
-    "densities: where there is no effect, about one test in twenty shows one by chance."
+    "densities: if there is no effect, about one test in twenty shows one by chance."
 )
 
 
@@ -46,13 +46,11 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         against_density(metric): f"Test {metric.name} after the last training step{_direction(metric)}. "
         "Filled markers "
         f"show the densities at which the verdict claims a winning ticket. {_arrow(metric)}{match}",
-        "difference_against_density": "The verdict rests on these tests. Points: mean over replicates of the "
+        "difference_against_density": "The verdict rests on these tests. Each point is the mean over replicates of the "
         f"difference of test {metric.plural}, formed within each replicate and before rounding. {_sign(metric)}The "
-        "line "
-        "below each point "
-        "ends at the bound that its test compares with the dotted line: at the test's confidence, the true mean is "
-        "above it. Filled: the whole line is above the dotted one, so what the panel asks for is shown. Open: it is "
-        "not shown, or the opposite is.",
+        "line below each point ends at the bound that its test compares with the dotted line: at the test's "
+        "confidence, the true mean is above this bound. A filled point has its whole line above the dotted one, so "
+        "what the panel asks for is shown. For an open point, it is not shown, or the opposite is.",
         "pace_against_density": f"Median number of steps until the validation {metric.name} first reaches "
         f"{goal(document, judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that "
@@ -60,12 +58,12 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         f"then ends at the last step.{of_pace}",
         "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner."
         f"{of_stops} A marker is missing if, in most replicates, the loss was lowest at the last step.",
-        "learning_curves": f"Validation {metric.name} during training, with 95 % bands. One panel for each "
-        "density; the "
-        f"dense network is the same in all. The axis of steps is logarithmic{_stretched(metric)} "
+        "learning_curves": f"Validation {metric.name} during training, with 95 % bands. Each density has a panel; the "
+        f"dense network is the same in all of them. The axis of steps is logarithmic{_stretched(metric)} "
         f"{against_the_verdict(document, curves)}".strip(),
         "layer_densities": "Share of each layer's weights that the tickets keep, against the share in the whole "
-        "network. A layer on the dotted line keeps as large a share as the whole network; one above it keeps more.",
+        "network. A layer on the dotted line keeps as large a share as the whole network; a layer above it keeps a "
+        "larger one.",
     }
 
 
@@ -101,7 +99,7 @@ def _stretched(metric: Metric) -> str:
     if not math.isfinite(metric.scale.perfect):
         return f". {worse} {metric.plural} are cut off."
     if metric.scale.unit == "%" and metric.higher:
-        ratios = "are equal ratios of errors: 98 against 97 % is as far as 80 against 70 %"
+        ratios = "are equal ratios of errors: from 97 to 98 % is as far as from 70 to 80 %"
     elif metric.scale.perfect == 0:
         ratios = "are equal ratios"
     else:

@@ -32,16 +32,16 @@ def costs_section(document: Document) -> str:
     at = level["density"] if level is not None else sparsest[0] if sparsest else None
     chosen = [c for c in costs if c["arm"] == "dense" or (at is not None and is_in(c["density"], (at,)))]
     includes = (
-        ": a ticket includes the dense network and the tickets of all denser levels"
+        ": that of a ticket includes the dense network and the tickets of all denser levels"
         if _by_levels(document)
         else ""
     )
     caption = (
-        f"Means of one replicate, with every training that the network's mask needed{includes}. Time is that of one "
-        "process."
+        "The table gives the mean cost of one replicate, with every training that was needed to find the network's "
+        f"mask{includes}. The time is that of one process."
     )
     details = table(
-        _HEAD, _rows(costs, whole), caption="The table above for every arm at every density.", worded=True
+        _HEAD, _rows(costs, whole), caption="This table has every arm at every density.", worded=True
     )
     return section(
         "Costs",

@@ -127,7 +127,7 @@ def confidence_text(level: float) -> str:
 
 
 def about_confidences(document: Document) -> str | None:
-    """Why bounds of the verdict have other confidences than 95 %; None if the document does not tell."""
+    """Why bounds of the verdict have other confidences than 95 %; None if the document does not say."""
     level, alpha = deciding_level(document), question_of(document).get("alpha")
     if level is None or alpha is None:
         return None
@@ -140,6 +140,6 @@ def about_confidences(document: Document) -> str | None:
     by_controls = f" and {' and '.join(map(confidence_text, others))} for the controls" if others else ""
     return (
         f"The confidences differ because the chance of any false win is held to {100 * alpha:g} % over all densities "
-        f"together: one test among many has to be surer than {100 - 100 * alpha:g} %, here "
-        f"{confidence_text(match['test_level'])} for the match{by_controls}. Intervals after ± have 95 %."
+        f"together, so each single test needs a confidence above {100 - 100 * alpha:g} %: here, "
+        f"{confidence_text(match['test_level'])} for the match{by_controls}. Intervals after ± are 95 % intervals."
     )

@@ -22,23 +22,22 @@ WORDS: Mapping[str, str] = {
     "ticket": "A mask together with a start. It defines a smaller network that can be trained by itself.",
     "winning ticket": "A ticket that is shown to match the dense network and to beat both controls. The "
     "smallest winning density is the lowest at which the tickets win.",
-    "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search that no other "
-    "replicate shares, and for small data with its own split into training, validation and test examples. The networks "
-    "of one replicate see the same examples in the same batches, so they are compared in pairs. Words and tables "
-    "number "
-    "replicates from 1, result.json and Python from 0.",
+    "replicate": "One repetition of the whole experiment, with its own random initialisation, its own mask search and, "
+    "for small data, its own split into training, validation and test examples. The networks of one replicate see the "
+    "same examples in the same batches, so they are compared in pairs. Texts and tables count replicates from 1; "
+    "result.json and Python count from 0.",
     "run": "One execution of an experiment, with the folder of its results. It consists of trainings; each trains "
     "one network once.",
-    "source": "In a transfer, which trains tickets on other data or with another recipe: the experiment that found "
-    "the tickets.",
+    "source": "The experiment that found the tickets of a transfer. A transfer trains tickets on other data, with "
+    "another recipe, or in another width.",
     "seed": "The number from which all randomness of an experiment is derived. Another seed gives another "
     "experiment.",
     "level": "One round of pruning, with everything that is trained at its density. Level 0 trains the "
     "dense network.",
     "arm": "One of the networks that are trained side by side and compared: the dense network, the ticket, "
     "and each control.",
-    "control": "A network that could explain the ticket away. If a control trains as well as the ticket, "
-    "the ticket's mask and start do not explain its accuracy.",
+    "control": "A network that differs from the ticket in its mask or in its start. If a control trains as well as the "
+    "ticket, this difference does not explain the ticket's accuracy.",
     "re-initialised": "The control that keeps the ticket's mask and draws new initial weights. It is also "
     "called re-init or reinit.",
     "random mask": "The control that keeps the ticket's start and draws a random mask with the same number of weights "
@@ -55,8 +54,8 @@ WORDS: Mapping[str, str] = {
     "recipe": "How a network is trained: optimiser, learning rate and its schedule, batch size, number "
     "of steps.",
     "stack": "Replicates that are trained together as one batched computation, five by default, without influence on "
-    "one another. With stacking auto, networks that cannot be stacked, and those with convolutions on a CPU, are "
-    "trained one by one.",
+    "one another. Networks that cannot be stacked, and networks with convolutions on a CPU, are trained one by one "
+    "unless --stacking says otherwise.",
     "verdict": "What the experiment concludes: won, not won, or inconclusive.",
     "won": "At one density or more, the ticket is shown to match the dense network and to beat both controls.",
     "not won": "At every density, the data show the opposite: the ticket is below the dense network by "
@@ -67,28 +66,24 @@ WORDS: Mapping[str, str] = {
     "(pp). It is also written δ. It is 0.5 pp by default and is fixed before the run.",
     "percentage point": "The unit of differences of accuracies, pp: from 97 % to 98 % is 1 percentage point.",
     "difference": "The accuracy of one network minus that of another, formed within each replicate and averaged. It is "
-    "computed before rounding, so that it may differ in the last digit from the difference of two rounded means.",
-    "confidence": "How sure a bound is: were the experiment repeated, a bound with 97.8 % confidence would hold in "
-    "97.8 % "
-    "of the repetitions. A bound's confidence is 1 minus the level of its test. Single tests are surer than 95 % so "
-    "that all together are wrong in at most 5 %.",
-    "t test": "Student's paired t test of the differences, one-sided. It decides every claim about accuracies.",
+    "computed before rounding, so it may differ in the last digit from the difference of two rounded means.",
+    "confidence": "How sure a bound is: if the experiment were repeated many times, a bound with 97.8 % confidence "
+    "would hold in 97.8 % of the repetitions. A bound's confidence is 1 minus the level of its test. Each test needs a "
+    "confidence above 95 %, so that the chance of a false win over all tests together is at most 5 %.",
+    "t test": "Student's one-sided paired t test of the differences. It decides every claim about accuracies.",
     "trimmed-mean test": "A cross-check of the t test that leaves out the fifth of the differences at either end, so "
-    "that "
-    "single replicates do not decide (Yuen's test).",
+    "that single replicates do not decide (Yuen's test).",
     "sign-flip test": "A cross-check of the t test that compares the mean difference with those that arise if the "
-    "signs "
-    "of the differences are flipped at random. It needs no normal distribution.",
+    "signs of the differences are flipped at random. It does not assume a normal distribution.",
     "Holm's procedure": "A way to test the controls at all densities with one error rate: the smallest p-value has to "
-    "be "
-    "below the rate divided by the number of densities, the next one below the rate divided by one fewer, and so on, "
-    "until one fails.",
+    "be below the rate divided by the number of densities, the next one below the rate divided by that number minus "
+    "one, and so on, until one fails.",
     "signed-rank test": "Wilcoxon's test of paired values by their ranks, here of ratios of steps. A training that "
     "never "
     "reaches the target ranks last.",
     "Hodges-Lehmann estimate": "The typical ratio that belongs to the signed-rank test: the median, over all pairs of "
     "replicates, of the geometric mean of their two ratios.",
-    "supermask": "A mask that makes an untrained network accurate, by removing weights alone (Zhou et al. 2019).",
+    "supermask": "A mask that makes an untrained network accurate merely by removing weights (Zhou et al. 2019).",
     "matches dense": "The ticket's accuracy is shown to fall short of the dense network's by less than the margin, "
     "after the same number of training steps.",
     "error rate": "The largest chance, over all densities together, that the verdict is a false win. It is also "
@@ -101,37 +96,36 @@ WORDS: Mapping[str, str] = {
     "trained enough": "The dense network counts as trained enough if training it twice as long is shown to "
     "gain less accuracy than the margin.",
     "winning structure": "A kind of result: the ticket matches the dense network and beats the random "
-    "mask, but is not shown to beat its re-initialised mask. The mask then helps, and the initial weights "
-    "are not shown to matter.",
+    "mask, but is not shown to beat the same mask with new initial weights. The mask then helps, and the initial "
+    "weights are not shown to matter.",
     "trivially sparse": "A kind of result: the ticket matches the dense network, but is not shown to beat "
     "either control. Any mask of this density may then work as well.",
     "early stop": "The training step at which the validation loss is lowest. If that is the last step in most "
-    "replicates, the loss was still falling when training ended, and where it would have been lowest is not known. It "
-    "is "
-    "then not compared or drawn, but “All numbers” lists it.",
+    "replicates, the loss was still falling when training ended, and we cannot know where it would have been lowest. "
+    "The early stop is then neither compared nor drawn, but the report lists it under “All numbers”.",
     "to 95 % of dense": "The number of steps until the validation accuracy reaches 95 % of the final "
     "validation accuracy of the same replicate's dense network. It measures how soon a network learns.",
     "sooner, later, alike": "A ticket is sooner if a test shows that it takes fewer steps than the dense network, and "
     "later if a test shows that it takes more. Alike means that neither is shown.",
-    "search": "An arm of methods that find the mask while they train once, such as RigL: the network at the end of "
-    "that training. The ticket is the same mask, trained alone.",
+    "search": "An arm of methods that find the mask within one training, such as RigL: the network at the end of that "
+    "training. The ticket has the same mask and is trained alone, from its start.",
     "dead unit": "A neuron or filter that has lost all its incoming weights, under a mask that keeps or "
     "prunes whole units. Its bias and the weights that take it as input are 0 as well.",
-    "effective density": "The share of the weights that are kept and count: those whose inputs can be other than 0 and "
-    "that lie on a path to the output.",
+    "effective density": "The share of the weights that are kept and have an effect: their inputs can be other than 0, "
+    "and they lie on a path to the output.",
     "emptied layer": "A layer that has lost every weight. In a network without shortcuts, no signal passes "
     "through such a layer.",
     "failed": "A training that ended with an error, for example because the loss was no longer finite. "
     "Means leave it out, and tests take the accuracy that is worst for the ticket.",
     "collapsed": "A replicate whose accuracy is below the median of its arm by more than four margins and more than "
     "eight robust standard deviations (1.48 times the median distance from the median). Tests of means cannot see rare "
-    "collapses, so they are looked for one by one.",
-    "sparse kernels": "Compiled code that computes a layer with its kept weights alone. It is used for the "
+    "collapses, so winticket looks for them one by one.",
+    "sparse kernels": "Compiled code that computes a layer from its kept weights only. It is used for the "
     "layers that it makes faster on this machine.",
     "store": "The folder or URL that keeps finished trainings. A command that is repeated or extended then computes "
     "only what is missing.",
-    "compact file": "The file in which winticket ship writes a trained network. It holds coded masks and the kept "
-    "weights, and no pruned ones.",
+    "compact file": "The file in which winticket ship stores a trained network. It holds coded masks and only the kept "
+    "weights.",
     "plan": "The list of trainings that a command needs. Its cost can be estimated before anything runs.",
 }
 """Each word with its meaning in one to three sentences. Related words are next to each other."""

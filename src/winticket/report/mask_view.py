@@ -32,8 +32,8 @@ def mask_section(masks: Masks | None) -> str:
     pixel = "value" if _rows(plane) == 1 else "pixel"
     introduction = (
         f"The layer {plane['layer'].removesuffix('.weight')} reads the examples directly: each {pixel} has "
-        f"{plane['units']:,} weights{_channels(plane)}. The darker a {pixel}, the more of them the tickets keep, in "
-        "the mean over replicates."
+        f"{plane['units']:,} weights{_channels(plane)}. The darker a {pixel}, the more of these weights the "
+        "tickets keep, averaged over replicates."
     )
     named = escape(f"Weights kept per {pixel} at {density_percent(last['density'])}")
     picture = (
@@ -72,8 +72,8 @@ def said(level: MaskLevel, plane: InputPlane, masks: Masks) -> str:
     return (
         f"{density_percent(level['density'])} of the weights that may be pruned are kept "
         f"({round(level['density'] * network['eligible']):,}), and {density_percent(layer / size)} in this layer. "
-        f"Of {most:,} weights, a {pixel} keeps {_figure(min(kept))} to {_figure(max(kept))}; if inputs did not matter, "
-        f"each would keep {_figure(layer / len(kept))}.{none} {of}"
+        f"Of its {most:,} weights, a {pixel} keeps {_figure(min(kept))} to {_figure(max(kept))}; if all inputs were "
+        f"equally useful, each would keep {_figure(layer / len(kept))}.{none} {of}"
     )
 
 

@@ -22,8 +22,8 @@ def method(document: Document) -> str:
     better = "more accurate than" if metric.is_accuracy else f"better by its {metric.name} than"
     paragraphs = [
         f"A replicate is one {varied(document)} with its own mask search{split}. The dense network, the ticket and "
-        "the controls of a replicate share the examples, and the order of the training data, so the tests compare them "
-        "in pairs: a difference is formed within each replicate, before anything is rounded.",
+        "the controls of a replicate see the same examples in the same order, so the tests compare them in pairs: a "
+        "difference is formed within each replicate, before anything is rounded.",
         f"A ticket matches the dense network if a one-sided paired t test shows that its {metric.name} "
         f"{falls_short(metric)} the "
         f"dense network's by less than {delta}, after the same number of training steps. A ticket beats the controls "
@@ -31,18 +31,15 @@ def method(document: Document) -> str:
         "a random mask with the same number of weights in every layer.",
         "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
         "run from the densest level down and stop at the first failure. At each density the ticket has to beat both "
-        "controls, so the control that it beats less clearly counts. Many densities are many chances of a false win, "
-        "so "
-        "Holm's procedure asks more of each test the more densities there are. A win over one control alone is shown "
-        "if "
-        "it passes the same limit.",
+        "controls, so the control that it beats less clearly decides. Many densities are many chances of a false win, "
+        "so Holm's procedure asks more of each test the more densities there are. Whether the ticket beats one of the "
+        "controls is tested against the same limit.",
         "If you add replicates or levels and judge again, that is another look at the same networks. All looks share "
         f"{level}: the first may use nine tenths of it, and the later ones share the rest. At each look, half goes to "
         "matching and half to the controls. A bound's confidence is 1 minus the level of its test: for matching at the "
         f"first look, this level is 0.9 × {spent} / 2, and for a control Holm's procedure sets it. So the chance of "
-        f"any "
-        f"false win, over all densities and all looks, stays within {level}. Intervals after ± have 95 % each, and so "
-        "has the statement on collapses.",
+        f"any false win, over all densities and all looks, stays within {level}. Intervals after ± and the statement "
+        "on collapses have a confidence of 95 % each.",
         "Two other tests cross-check each t test that decides: the trimmed-mean test and the sign-flip test. If they "
         "disagree with it, the cautions say so.",
         "With fewer than five replicates the verdict is always inconclusive.",

@@ -187,10 +187,10 @@ def look_sparser(document: Document) -> str | None:
     if further is None:
         return None
     return (
-        f"Try sparser levels ({further}): down to "
-        f"{density_percent(tried[-1]['density'])} the ticket matches the dense network, but {control} does "
-        "so well that no difference is shown. In the 2019 paper, tickets and controls differ at 21 % of the weights "
-        "and below (LeNet: Frankle & Carbin 2019, sec. 2)."
+        f"Try sparser levels ({further}): taken by itself, the test at {density_percent(tried[-1]['density'])} of the "
+        f"weights shows that the ticket matches the dense network, but {control} does so well that the ticket is not "
+        "shown to beat it. In the 2019 paper, tickets and controls differ at 21 % of the weights and below (LeNet: "
+        "Frankle & Carbin 2019, sec. 2)."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run asked, of which data and which network: three sentences for the page, a few lines for the screen."""
+"""What a run asked, of which data and which network: three paragraphs for the page, a few lines for the screen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ A_TICKET = (
 
 
 def asked(document: Document) -> list[str]:
-    """The question in three sentences: what was asked, of which data and network, and in how many repetitions."""
+    """The question in three paragraphs: what was asked, of which data and network, and in how many repetitions."""
     return [sentence for sentence in (_what(document), _of_what(document), _how_often(document)) if sentence]
 
 
@@ -38,7 +38,7 @@ def _what(document: Document) -> str:
         size = f"{margin:g} {metric.spelt}"
     elif margin is not None and metric.relative:
         size = f"{margin:g} %"  # the sentence goes on with what it is a share of
-    within = f" to within {size}" if size else ""
+    reach = f"comes to within {size} of" if size else "reaches"
     redraw = (question_of(document).get("redraw") or "fresh") if question_of(document).get("start") else None
     weights = {
         None: "new initial weights",
@@ -47,18 +47,17 @@ def _what(document: Document) -> str:
     }
     controls = {
         "reinit": f"the same mask with {weights[redraw]} (re-initialised)",
-        "random": "a random mask with the same start values as the ticket",
+        "random": "a random mask that starts from the same values as the ticket",
     }
     others = [words for arm, words in controls.items() if arm in arms(document)]
     side = "above" if metric.higher else "better than"
     better = f", and whether it ends {side} {_all_of(others, 'both controls')}" if others else ""
-    start = "a ticket"
+    found = ""
     if is_transfer(document):
-        start = f"a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
+        found = f" from another experiment ({tickets_from(question_of(document)['source'])})"
     return (
-        f"This run asks whether {start}, which is a mask (it says which weights are kept) and the values from which "
-        f"these weights start, can be trained by itself{within} of the {metric.name} of the dense (whole) "
-        f"network{better}."
+        f"{A_TICKET} This run asks whether a ticket{found} that is trained by itself {reach} the {metric.name} of the "
+        f"dense (whole) network{better}."
     )
 
 
@@ -86,12 +85,12 @@ def _how_often(document: Document) -> str:
         return ""
     ends = dict.fromkeys(density_percent(level["density"]) for level in (tried[0], tried[-1]))
     levels = "1 level" if len(tried) == 1 else f"{len(tried)} levels"
-    found = "" if method is None else f" found by {method},"
+    found = "trained" if method is None else f"found with {method}"
     steps = question.get("steps")
-    each = "" if steps is None else f"; each network was trained for {steps:,} steps"
+    each = "" if steps is None else f" Each network was trained for {steps:,} steps."
     return (
-        f"There are tickets with {' to '.join(ends)} of the weights,{found} at {levels}, in {_replicates(count)}, "
-        f"{_all_new(document)}{each}."
+        f"Tickets with {' to '.join(ends)} of the weights were {found} at {levels}, in {_replicates(count)}, "
+        f"{_all_new(document)}.{each}"
     )
 
 
@@ -111,7 +110,7 @@ def varied(document: Document) -> str:
 
 
 def draws_own_split(document: Document) -> bool:
-    """Whether every replicate splits the data anew."""
+    """Whether every replicate draws its own split of the data."""
     data = data_of(document)
     return data is not None and data.get("split") == "own"
 
@@ -127,7 +126,7 @@ def data_words(document: Document) -> str | None:
 
 
 def _answers(data: Data) -> str:
-    """What the examples are answered by: classes, numbers, labels, or a class at each pixel."""
+    """What is predicted for an example: a class, numbers, labels, or a class at each pixel."""
     count, target = data["classes"], data.get("target", "classes")
     if target in ("numbers", "labels"):
         return f" with {count} {target if count > 1 else target.removesuffix('s')} to predict"

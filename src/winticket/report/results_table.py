@@ -67,9 +67,11 @@ def results_section(document: Document) -> str:
         f"Dense network: {value_text(document, dense, 'accuracy', unit=True)}. The {metric.name} columns give the mean "
         f"test {metric.name} after the last training step, ± half the width of its 95 % interval over replicates, or "
         "the interval's two ends if "
-        "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows what the heading says, no "
-        "that a test shows the opposite, and open that neither is shown. The last column compares how soon the "
-        f"ticket and the dense network reach {goal(document, fraction)}, at each density alone{_unjudged(document)}."
+        "it is not symmetric. Rows of winning tickets are shaded. Yes means that a test shows what the heading says, "
+        "no that a test shows the opposite, and open that neither is shown. A match is claimed only if all denser "
+        "levels match as well. The last column compares how soon the "
+        f"ticket and the dense network reach {goal(document, fraction)}; each density is tested by "
+        f"itself{_unjudged(document)}."
     )
     return section("Results at every density", table(head, rows, caption=caption, sure=sure))
 
@@ -96,13 +98,12 @@ def all_numbers(document: Document) -> str:
         "failed",
     )
     caption = (
-        "Mean ± half the width of its 95 % interval over replicates, or the interval's two ends in brackets if it is "
-        "not "
-        "symmetric, as for steps that cannot be later than the last: 788 (776–800). The first column counts the "
-        "eligible "
-        "weights only, and the second counts all parameters. Early stop against dense: what an exact signed-rank test "
-        "answers for the ticket at this density alone, not corrected for the number of densities, and its p-value; a "
-        "dash where early stops are not compared. Replicates: those that finished."
+        "Each cell has the mean ± half the width of its 95 % interval over replicates, or the interval's two ends in "
+        "brackets if it is not symmetric, as for steps that cannot be later than the last: 788 (776–800). The first "
+        "column counts the eligible weights only, and the second counts all parameters. The column “early stop against "
+        "dense” has the answer of an exact signed-rank test for the ticket at this density alone, not corrected for "
+        "the number of densities, and its p-value; a dash means that early stops are not compared. The column "
+        "“replicates” counts those that finished."
     )
     numbers = table(head, rows, caption=caption)
     return f"<section><details><summary>All numbers, including early stops</summary>{numbers}</details></section>"

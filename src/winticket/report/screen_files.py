@@ -57,7 +57,7 @@ def lines_of_use(document: Document, say: Say) -> list[RenderableType]:
         Text(),
         *(Text(say(line), overflow="fold") for line in (f"{head}:", *(f"  {line}" for line in code))),
         Text(
-            say(f"To save it with its trained weights, as a small file: winticket ship {_folder(document)}"),
+            say(f"To save the trained ticket as a small file: winticket ship {_folder(document)}"),
             overflow="fold",
         ),
     ]

@@ -31,8 +31,8 @@ def legend(document: Document, *, width: int) -> list[tuple[str, str]]:
         signs.append(
             (
                 "difference",
-                "in the text above: computed within each replicate and before rounding, so it may not equal that of "
-                "two means in this table.",
+                "in the text above: computed within each replicate and before rounding, so it may differ from the "
+                "difference of two means in this table.",
             )
         )
         if not metric_of(document).higher:

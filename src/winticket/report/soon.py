@@ -33,11 +33,10 @@ def how_soon(document: Document) -> str:
     judged = any(pace(level) for level in tried)
     test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
-        f"First line of a cell: the median number of steps to {share(document, fraction)} the final validation {name} "
-        "of "
-        "the same replicate's dense network. The dense network itself needs "
-        f"{pace_cell(dense, fraction)[0]}.{test} Second line: the typical ratio to the dense network's "
-        "steps, with its 95 % interval if there are six replicates or more."
+        "The first line of a cell is the median number of steps until the validation "
+        f"{name} reaches {share(document, fraction)} the final value of the same replicate's dense network. The dense "
+        f"network itself needs {pace_cell(dense, fraction)[0]} steps.{test} The second line is the typical ratio to "
+        "the dense network's steps, with its 95 % interval if there are six replicates or more."
     )
     every_arm = table(
         ["density", *(arm_name(arm) for arm in shown)],
@@ -67,9 +66,9 @@ def how_soon(document: Document) -> str:
 def _shares(document: Document) -> str:
     metric = metric_of(document)
     if metric.is_accuracy:
-        return "Columns: shares of the dense network's final validation accuracy."
+        return "Each column is a share of the dense network's final validation accuracy."
     return (
-        "Columns: shares of the way from the best constant answer to the dense network's final validation "
+        "Each column is a share of the way from the best constant answer to the dense network's final validation "
         f"{metric.name}."
     )
 
@@ -90,8 +89,8 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
     alpha = question_of(document).get("alpha")
     level = "" if alpha is None else f" at {100 * alpha:g} %"
     test = (
-        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so “sooner” or “later” can stand "
-        "beside an interval that contains 1."
+        f"The test is one-sided{level}, and the interval leaves 2.5 % on either side, so “sooner” or “later” may "
+        "appear beside an interval that contains 1."
     )
     sentences = [
         "A ratio is formed within each replicate; the typical one (Hodges-Lehmann estimate) is not the ratio of the "
@@ -118,7 +117,7 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
 
 
 def _grid(document: Document) -> list[str]:
-    """At which steps the metric is measured; nothing if the document does not say."""
+    """At which steps the metric is measured; empty if the document does not say."""
     question = question_of(document)
     every, early = question.get("evaluate_every"), question.get("early_points")
     if every is None or early is None:
@@ -127,6 +126,6 @@ def _grid(document: Document) -> list[str]:
     if every == 1 or not early:
         return [f"{metric_of(document).heading} is measured at {regular}."]
     return [
-        f"{metric_of(document).heading} is measured at every step up to {ALL_EARLY}, then less and less often, down "
-        f"to {regular}."
+        f"{metric_of(document).heading} is measured at every step up to {ALL_EARLY}, then at growing distances, and in "
+        f"the end {regular}."
     ]

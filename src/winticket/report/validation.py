@@ -35,8 +35,8 @@ def against_the_verdict(document: Document, curves: Sequence[LearningCurve]) -> 
     data = data_of(document)
     few = "" if data is None else f", with {data['validation']} examples each"
     agree = (
-        f"no difference between these two numbers is shown ({write(apart[0])}, 95 % interval {write(apart[1])} to "
-        f"{write(apart[2])})"
+        f"the difference between these two numbers may be chance ({write(apart[0])}, 95 % interval {write(apart[1])} "
+        f"to {write(apart[2])})"
         if apart[1] <= 0 <= apart[2]
         else f"the two sets of examples differ by more than chance explains ({write(apart[0])}, 95 % interval "
         f"{write(apart[1])} to {write(apart[2])})"

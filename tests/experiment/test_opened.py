@@ -150,7 +150,7 @@ def test_what_a_started_run_writes_names_its_store(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"data": "n" * 5000}, "which is not on this machine"),
-        ({"data": "~nobody-here/x"}, "which is not on this machine"),
+        ({"data": "~nobody-here/x"}, "there is nothing at that path from"),
         ({"source": "x"}, "Expected `object`, got `str`"),
         ({"carried": None}, "Expected `array`, got `null`"),
         ({"carried": [2, 1]}, r"its tickets are of the levels \[2, 1\], of 2 of its source"),

@@ -155,6 +155,19 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(folder: Path, name: str)
     assert content(folder / "parts") == content(folder / "whole")
 
 
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 400, None])
+def test_a_damaged_choice_of_weights_is_made_again(folder: Path, damage: bytes | None) -> None:
+    asked = prepared(folder, **WAYS["LoTA"])
+    tune(asked, folder / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tune(asked, folder / "parts", say=at("Step 3 ", press))
+    file = folder / "parts" / "chosen.safetensors"
+    file.write_bytes(file.read_bytes()[:-50] if damage is None else damage)
+    with pytest.warns(UserWarning, match="chosen.safetensors is damaged .*, so calibration begins again"):
+        tune(asked, folder / "parts")
+    assert content(folder / "parts") == content(folder / "whole")
+
+
 def test_a_disk_that_is_full_stops_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from winticket.cli.answers import say
 
 PATIENCE, QUIET_SECONDS, BRIEF = 2.0, 5.0, 0.5
-"""Seconds before the first line of progress, and between two of them; what takes less than the last is not told."""
+"""Seconds before the first line of progress, and between two; a step that takes less than the last is not shown."""
 Tell = Callable[[str, float | None], None]
 """Takes what is being done, and the seconds that it will still take, or None if that is not known."""
 
 
 @contextmanager
 def patient(*, quiet: bool = False) -> Iterator[Tell]:
-    """Yield what tells, after two seconds and then every five, what is being done, and how many seconds that will take.
+    """Yield a function that reports progress: after two seconds, and then every five, it prints what is being done.
 
-    What takes no one knows how long, such as loading a model, is told if it still goes on when its turn has come, and
-    half a second after it began at the earliest.
+    If the seconds left are known, they are printed too. A step of unknown length, such as loading a model, is printed
+    only if it is still running when the next line is due, and never in its first half second.
 
     >>> with patient() as tell:
     ...     tell("Nothing", 0.0)  # too early to be told
@@ -55,7 +55,7 @@ class _Progress:
                 self.show(f"{what}, about {self.duration(left)} left")
 
     def late(self, what: str) -> None:
-        """Tell what was told too early, in the thread of the timer, unless something else has begun."""
+        """Print a step that is still running, in the timer's thread, unless another step has begun."""
         with self.turn:
             if self.waiting is threading.current_thread():
                 self.show(what)
@@ -65,7 +65,7 @@ class _Progress:
         say(text)
 
     def forget(self) -> None:
-        """Let nothing be told any more that was told too early."""
+        """Cancel the line that waits for its turn."""
         with self.turn:
             if self.waiting is not None:
                 self.waiting.cancel()

@@ -33,15 +33,15 @@ def archive(path: Path) -> dict[str, Array]:
     """All arrays of an npz file by name."""
     arrays = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(content(path))) as archive:
-            for member in archive.infolist():
+        with zipfile.ZipFile(io.BytesIO(content(path))) as opened:
+            for member in opened.infolist():
                 limit = memory()
                 if limit is not None and member.file_size > limit:
                     raise ValueError(
                         f"{member.filename} of {path} has {member.file_size} bytes, more than the memory"
                     )
                 name = member.filename.removesuffix(".npy")
-                arrays[name] = array(archive.read(member), f"{name} of {path}")
+                arrays[name] = array(opened.read(member), f"{name} of {path}")
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, zlib.error) as error:
         raise ValueError(
             f"{path} is not a readable npz file ({error}); write it again with np.savez"

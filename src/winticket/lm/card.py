@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from winticket.lm.perplexity import Estimate
 from winticket.lm.record import Comparison, Perplexity, Pruned
+from winticket.text import counted
 
 PAPERS = {
     "magnitude": "by magnitude in each layer",
@@ -32,7 +33,7 @@ def sentences(result: Pruned) -> Iterator[str]:
         yield f"Each block has a density of its own, from {low:.3f} to {high:.3f}, by {OWL}."
     if result["samples"] is not None:
         yield (
-            f"The calibration text was {result['samples']} windows of {result['length']} tokens "
+            f"The calibration text was {counted(result['samples'], 'window')} of {result['length']} tokens "
             f"(seed {result['seed']})."
         )
     if result["perplexity"] is not None:
@@ -42,13 +43,13 @@ def sentences(result: Pruned) -> Iterator[str]:
 def compared(both: Comparison) -> str:
     """The perplexity before and after in a sentence."""
     return (
-        f"Perplexity on {windows_in_words(both['before'], 'held-out windows')}: "
+        f"Perplexity on {windows_in_words(both['before'], 'held-out window')}: "
         f"{number(both['before']['perplexity'])} before, {number(both['after']['perplexity'])} after; "
         f"{number(both['ratio'])} times as much."
     )
 
 
-def windows_in_words(one: Perplexity, what: str = "windows") -> str:
+def windows_in_words(one: Perplexity, what: str = "window") -> str:
     """How many windows there are, and what intervals are over if that is not windows.
 
     >>> estimate = {"value": 2.0, "interval": None}
@@ -58,7 +59,7 @@ def windows_in_words(one: Perplexity, what: str = "windows") -> str:
     many = (
         f" from {one['documents']} documents (intervals are over documents)" if one["documents"] > 1 else ""
     )
-    return f"{one['windows']} {what} of {one['length']} tokens{many}"
+    return f"{counted(one['windows'], what)} of {one['length']} tokens{many}"
 
 
 def number(estimate: Estimate) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from winticket.lm.card import compared
 from winticket.lm.record import Tuned
+from winticket.text import counted
 
 
 def card(result: Tuned) -> str:
@@ -20,12 +21,13 @@ def sentences(result: Tuned) -> Iterator[str]:
     both = result["perplexity"]
     yield (
         f"winticket {result['winticket']} tuned {result['how']} of {result['model']} ({result['trained']:,} numbers) "
-        f"for {result['steps']} steps of {result['batch']} windows of {result['length']} tokens (AdamW, learning rate "
-        f"{result['lr']:g}, seed {result['seed']})."
+        f"for {counted(result['steps'], 'step')} of {counted(result['batch'], 'window')} of {result['length']} tokens "
+        f"(AdamW, learning rate {result['lr']:g}, seed {result['seed']})."
     )
     if result["lota"] is not None:
+        calibration = counted(result["lota"]["calibration_steps"], "step")
         yield (
-            f"They are those that {result['lota']['calibration_steps']} steps of tuning all weights changed most, "
+            f"They are those that {calibration} of tuning all weights changed most, "
             f"rewound to the start (LoTA, Panda et al. 2024). All other {result['lota']['unchanged']:,} numbers of "
             "the model are bit for bit what they were."
         )

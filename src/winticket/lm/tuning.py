@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -164,13 +166,9 @@ def _chosen(
 ) -> Mask:
     """The weights that Lottery Ticket Adaptation trains: calibrated, or read if they were chosen before."""
     asked, file = prepared.asked, kept.folder / CHOSEN
-    if file.is_file():
+    if (before := _chosen_before(prepared, file)) is not None:
         kept.done += asked.calibration()
-        packed = load_file(file)
-        keep = {
-            n: unpack_bits(packed[n], one.numel()).view(one.shape) for n, one in prepared.mask.keep.items()
-        }
-        return Mask(keep, prepared.mask.layout)
+        return before
     model.requires_grad_(requires_grad=True)
     every = torch.optim.AdamW(model.parameters(), lr=asked.rate(), weight_decay=0.0)
     some = prepared.train[: asked.calibration() * asked.batch]
@@ -190,6 +188,21 @@ def _chosen(
     chosen = largest_changes(model, start, prepared.mask, density=asked.lota, rank=asked.lota_rank)
     save_tensors({name: pack_bits(one) for name, one in chosen.keep.items()}, file, {})
     return chosen
+
+
+def _chosen_before(prepared: PreparedTuning, file: Path) -> Mask | None:
+    """The weights that an earlier command chose; None if it chose none, or, with a warning, if the file is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        packed = load_file(file)
+        keep = {
+            n: unpack_bits(packed[n], one.numel()).view(one.shape) for n, one in prepared.mask.keep.items()
+        }
+    except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
+        warnings.warn(f"{file} is damaged ({error}), so calibration begins again", stacklevel=2)
+        return None
+    return Mask(keep, prepared.mask.layout)
 
 
 def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned) -> None:

@@ -110,11 +110,22 @@ def _expected(model: nn.Module, example: Example) -> tuple[torch.dtype, list[Ten
 
 
 def _difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-    """The largest difference of two results, relative to each tensor's largest value; infinite if shapes differ."""
+    """The largest difference of two results, relative to each tensor's largest value.
+
+    It is infinite if shapes differ, and NaN if any number of them is.
+
+    >>> _difference([torch.ones(2), torch.ones(1)], [torch.ones(2), torch.tensor([torch.nan])])
+    nan
+    """
     if [one.shape for one in expected] != [one.shape for one in got]:
         return float("inf")
     pairs = zip(expected, got, strict=True)
-    return max(float((two - one).abs().max() / one.abs().max().clamp(min=1e-30)) for one, two in pairs)
+    # torch's max, since Python's passes over a NaN that is not the first.
+    return float(
+        torch.stack(
+            [((two - one).abs().max() / one.abs().max().clamp(min=1e-30)).double() for one, two in pairs]
+        ).max()
+    )
 
 
 def _computed(model: nn.Module, example: Example, how: str, exact: torch.dtype) -> list[Tensor]:
